@@ -1,6 +1,6 @@
 //! Checks a model beyond the checks of a build.
 //!
-//! The checks cover the passes of [`crate::graph`], but not the generated code.
+//! The checks cover the passes of [`crate::graph`]. `compare_compiled` also covers the generated code.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ pub struct Comparison {
 /// A graph that tract cannot run is not an error, but the report says so.
 ///
 /// # Errors
-/// Returns [`Error::GraphDiffers`] if tract runs the original, but the simplified graph has other outputs or does
+/// Returns [`Error::OutputsDiffer`] if tract runs the original, but the simplified graph has other outputs or does
 /// not accept a batch.
 pub fn check(model: &Model) -> Result<CheckReport, Error> {
     #[cfg(feature = "compare")]
@@ -48,19 +48,21 @@ pub fn check(model: &Model) -> Result<CheckReport, Error> {
     Ok(CheckReport { comparison, macs: macs::count(&graph, &model.graph.report.input_name) })
 }
 
+impl fmt::Display for Comparison {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "with the original in tract:")?;
+        for (batch_size, difference) in &self.largest_differences {
+            write!(out, " largest difference {difference:.1e} in a batch of {batch_size},")?;
+        }
+        write!(out, " largest output {:.1e}", self.largest_output)
+    }
+}
+
 impl fmt::Display for CheckReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.comparison {
-            Ok(Comparison { largest_differences, largest_output }) => {
-                write!(out, "compared    with the original in tract:")?;
-                for (batch_size, difference) in largest_differences {
-                    write!(out, " largest difference {difference:.1e} in a batch of {batch_size},")?;
-                }
-                writeln!(out, " largest output {largest_output:.1e}")?;
-            }
-            Err(reason) => {
-                writeln!(out, "compared    NOT compared with the original: {reason}")?;
-            }
+            Ok(comparison) => writeln!(out, "compared    {comparison}")?,
+            Err(reason) => writeln!(out, "compared    NOT compared with the original: {reason}")?,
         }
         format_macs(&self.macs, out)
     }

@@ -1,6 +1,6 @@
-//! Compares a simplified graph with the original graph in another runtime, tract.
+//! Compares a simplified graph, or the code generated from it, with the original graph in another runtime, tract.
 //!
-//! Both graphs get the same random images.
+//! Both get the same random images.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -11,8 +11,10 @@ use tract_onnx::prelude::*;
 
 use crate::Error;
 use crate::check::Comparison;
+use crate::compiled::CompiledNetwork;
 use crate::graph::types;
 use crate::graph::{InputValues, Layout, Precision, Report, SimplifiedGraph};
+use crate::model::Model;
 
 /// Batch sizes of the simplified graph. The original graph runs one image at a time.
 const BATCH_SIZES: [usize; 2] = [1, 2];
@@ -38,10 +40,36 @@ fn batch_sizes(report: &Report) -> &'static [usize] {
 /// Returns the reason if tract cannot run the original.
 ///
 /// # Errors
-/// Returns [`Error::GraphDiffers`] if tract runs the original, but the simplified graph has other outputs or does
+/// Returns [`Error::OutputsDiffer`] if tract runs the original, but the simplified graph has other outputs or does
 /// not accept a batch.
 pub fn compare(onnx_path: &Path, simplified: &SimplifiedGraph) -> Result<Result<Comparison, String>, Error> {
-    let report = &simplified.report;
+    compare_outputs(onnx_path, &simplified.report, "simplified graph", |images, batch_size| {
+        run_simplified(simplified, images, batch_size).map_err(|error| {
+            format!("a batch of {batch_size} does not run; export the network with a dynamic batch size ({error:#})")
+        })
+    })
+}
+
+/// Compares the outputs of a model's generated code with those of the original file.
+///
+/// Returns the reason if tract cannot run the original.
+///
+/// # Errors
+/// Returns [`Error::OutputsDiffer`] if tract runs the original, but the code cannot be compiled, has other outputs or
+/// does not accept a batch.
+pub fn compare_compiled(model: &Model, build: &CompiledNetwork) -> Result<Result<Comparison, String>, Error> {
+    compare_outputs(&model.onnx_path, &model.graph.report, "generated code", |images, batch_size| {
+        build.run(&model.spec.name, images, batch_size)
+    })
+}
+
+/// Compares the outputs of the original file with those that `run` computes for a batch of images.
+fn compare_outputs(
+    onnx_path: &Path,
+    report: &Report,
+    part: &'static str,
+    run: impl Fn(&[f32], usize) -> Result<Vec<f32>, String>,
+) -> Result<Result<Comparison, String>, Error> {
     let batch_sizes = batch_sizes(report);
     let image_count = batch_sizes.iter().copied().max().unwrap_or(1);
     let value_count = image_count * report.channels * report.height * report.width;
@@ -52,11 +80,11 @@ pub fn compare(onnx_path: &Path, simplified: &SimplifiedGraph) -> Result<Result<
             random_values(value_count).map(|value| ((value + 2.0) / 4.5 * 255.0).round()).collect()
         }
     };
-    let expected = match run_original(onnx_path, simplified, &images) {
+    let expected = match run_original(onnx_path, report, &images) {
         Ok(expected) => expected,
         Err(error) => return Ok(Err(format!("tract cannot run it: {error:#}"))),
     };
-    let differs = |reason: String| Error::GraphDiffers { onnx_path: onnx_path.into(), reason };
+    let differs = |reason: String| Error::OutputsDiffer { onnx_path: onnx_path.into(), part, reason };
     if expected.len() != image_count * report.class_count {
         let count = expected.len() / image_count;
         return Err(differs(format!(
@@ -68,13 +96,13 @@ pub fn compare(onnx_path: &Path, simplified: &SimplifiedGraph) -> Result<Result<
     let mut largest_differences = Vec::new();
     for &batch_size in batch_sizes {
         let (image_len, row_len) = (images.len() / image_count, report.class_count);
-        let actual = run_simplified(simplified, &images[..batch_size * image_len], batch_size)
-            .map_err(|error| {
-                differs(format!(
-                    "a batch of {batch_size} does not run; export the network with a dynamic batch size ({error:#})"
-                ))
-            })?;
-        let difference = largest_difference(&expected[..batch_size * row_len], &actual);
+        let actual = run(&images[..batch_size * image_len], batch_size).map_err(differs)?;
+        let expected = &expected[..batch_size * row_len];
+        if actual.len() != expected.len() {
+            let (got, expected) = (actual.len(), expected.len());
+            return Err(differs(format!("it has {got} outputs in a batch of {batch_size}, not {expected}")));
+        }
+        let difference = largest_difference(expected, &actual);
         if !difference.is_some_and(|difference| difference <= tolerance(report.precision) * largest_output) {
             let difference = difference.map_or("not a number".into(), |difference| difference.to_string());
             return Err(differs(format!(
@@ -88,8 +116,7 @@ pub fn compare(onnx_path: &Path, simplified: &SimplifiedGraph) -> Result<Result<
 }
 
 /// Runs the original graph on one image after another.
-fn run_original(onnx_path: &Path, simplified: &SimplifiedGraph, images: &[f32]) -> TractResult<Vec<f32>> {
-    let report = &simplified.report;
+fn run_original(onnx_path: &Path, report: &Report, images: &[f32]) -> TractResult<Vec<f32>> {
     let (channels, height, width) = (report.channels, report.height, report.width);
     let (shape, images) = match report.layout {
         Layout::ChannelsFirst => ([1, channels, height, width], images.to_vec()),
@@ -163,11 +190,10 @@ fn to_channels_last(images: &[f32], channels: usize, pixel_count: usize) -> Vec<
     images.chunks(channels * pixel_count).flat_map(convert).collect()
 }
 
-/// Returns the largest difference, or `None` if the lengths differ or a value is not a number.
+/// Returns the largest difference, or `None` if a difference is not a number.
 fn largest_difference(left: &[f32], right: &[f32]) -> Option<f32> {
     let differences = || left.iter().zip(right).map(|(left, right)| (left - right).abs());
-    let is_comparable = left.len() == right.len() && differences().all(f32::is_finite);
-    is_comparable.then(|| differences().fold(0.0, f32::max))
+    differences().all(f32::is_finite).then(|| differences().fold(0.0, f32::max))
 }
 
 /// Returns the same random values at each call, in the range of normalised photos: from -2 to 2.5.

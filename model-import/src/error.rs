@@ -127,14 +127,13 @@ pub enum Error {
         /// The property that was found, the property that is expected, and advice for the user.
         reason: String,
     },
-    /// The simplified graph does not compute the outputs of the original.
-    #[error(
-        "the simplified graph of {} does not compute what the original computes: {reason}",
-        onnx_path.display()
-    )]
-    GraphDiffers {
+    /// The simplified graph or the generated code does not compute the outputs of the original.
+    #[error("the {part} of {} does not compute what the original computes: {reason}", onnx_path.display())]
+    OutputsDiffer {
         /// The ONNX file.
         onnx_path: PathBuf,
+        /// `simplified graph` or `generated code`.
+        part: &'static str,
         /// The difference.
         reason: String,
     },

@@ -31,6 +31,8 @@ pub mod cli;
 pub mod codegen;
 #[cfg(feature = "compare")]
 pub mod compare;
+#[cfg(feature = "compare")]
+pub mod compiled;
 mod error;
 pub mod fetch;
 pub mod graph;

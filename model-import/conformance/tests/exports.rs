@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use model_import::codegen;
-use model_import::graph::{self, InputValues, SimplifiedGraph, SimplifyOptions};
+use model_import::graph::{self, InputValues, SimplifiedGraph, SimplifyOptions, macs};
 use model_import_conformance::{torch_dynamo_average_pool_ceil, torch_legacy_vit};
 use onnx_proto::Message as _;
 
@@ -163,13 +163,23 @@ fn compare(network: &Network, folder: &Path) -> Comparison {
             writeln!(failures, "{name}, batch size {batch_size}: {difference:e}").unwrap();
         }
     }
+    let macs = macs::count(&model.graph, &report.input_name);
+    let fused = format!("{} of {} multiply-adds fused", macs.fused, macs.total);
+    let unknown = if macs.unknown.is_empty() {
+        String::new()
+    } else {
+        format!(", {} unknown layers", macs.unknown.len())
+    };
     let ending = report.ending;
     let batch = report.batch_obstacle.map_or("any batch".into(), |reason| format!("only 1: {reason}"));
     let values = if report.input_values == InputValues::Bytes { ", values 0 to 255" } else { "" };
     let operators: Vec<String> =
         report.simplified_node_counts.iter().map(|(operator, count)| format!("{operator} {count}")).collect();
     Comparison {
-        line: format!("{name}: {batch}{values}, ends in {ending}{missing}; {}", operators.join(", ")),
+        line: format!(
+            "{name}: {batch}{values}, ends in {ending}, {fused}{unknown}{missing}; {}",
+            operators.join(", ")
+        ),
         failures,
     }
 }

@@ -83,7 +83,7 @@ pub struct Added {
 ///
 /// # Errors
 /// Returns [`Error::CannotAdd`] with every problem of the arguments and the files, [`Error::Io`] if the folder cannot
-/// be written, and [`Error::GraphDiffers`] if the comparison of [`check::check`] fails.
+/// be written, and [`Error::OutputsDiffer`] if the comparison of [`check::check`] fails.
 pub fn add(options: &AddOptions) -> Result<Added, Error> {
     let mut problems = Vec::new();
     let folder = options.models_folder.join(&options.name);

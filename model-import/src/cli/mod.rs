@@ -53,10 +53,7 @@ enum Command {
         model: String,
     },
     /// Compare the simplified graph of a model with the original, and show the share of the fused path.
-    Check {
-        /// Name of a model, which is the name of its folder.
-        model: String,
-    },
+    Check(check::Arguments),
 }
 
 impl Cli {
@@ -85,7 +82,7 @@ impl Cli {
             Command::Add(arguments) => add::run(arguments, models_folder),
             Command::Fetch { model } => fetch::run(&models_folder, &model),
             Command::Inspect { model } => inspect::run(&models_folder, &model),
-            Command::Check { model } => check::run(&models_folder, &model),
+            Command::Check(arguments) => check::run(&models_folder, &arguments),
         }
     }
 }

@@ -1,12 +1,17 @@
 //! Tests the command line, without network access.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use clap::Parser as _;
 
 use crate::add;
 use crate::common::{self, Workspace};
 use model_import::cli::Cli;
+use model_import::compare;
+use model_import::compiled::CompiledNetwork;
+use model_import::locate;
+use model_import::model::Model;
 
 /// Runs the command line with the models of a workspace.
 fn run(workspace: &Workspace, arguments: &[&str]) -> Result<String, String> {
@@ -66,6 +71,40 @@ fn kind_of_the_output_is_one_of_the_kinds_of_model_toml() {
     let added = run(&workspace, &arguments).unwrap();
     for part in ["output.kind = \"multilabel\": --kind", "output.name = \"classes\": --output"] {
         assert!(added.contains(part), "{part}: {added}");
+    }
+}
+
+/// Stores a program that replaces cargo. It consumes the images, and runs `script`.
+fn fake_cargo(workspace: &Workspace, script: &str) -> CompiledNetwork {
+    let cargo = workspace.root.path().join("cargo");
+    fs::write(&cargo, format!("#!/bin/sh\ncat >images\necho \"$CLASSIFY_MODEL $*\" >>calls\n{script}\n"))
+        .unwrap();
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+    CompiledNetwork { cargo, workspace: workspace.root.path().into(), profile: "dev".into() }
+}
+
+#[test]
+fn outputs_of_the_generated_code_are_compared_with_those_of_the_original() {
+    let workspace = Workspace::new();
+    let spec = locate::read_spec(&workspace.root.path().join("models"), "efficientnet-lite0").unwrap();
+    let onnx_path = spec.onnx_path();
+    let model = Model::read(spec, onnx_path, String::new()).unwrap();
+    // The weights of all classes are equal, so each class has the probability 0.25. The ninth argument is the batch size.
+    let quarter = r"printf '\000\000\200\076'";
+    let right = format!("for value in $(seq $((4 * $9))); do {quarter}; done");
+    let comparison = compare::compare_compiled(&model, &fake_cargo(&workspace, &right)).unwrap().unwrap();
+    assert_eq!(comparison.largest_differences.iter().map(|(batch, _)| *batch).collect::<Vec<_>>(), [1, 2]);
+    let calls = fs::read_to_string(workspace.root.path().join("calls")).unwrap();
+    assert!(calls.contains("efficientnet-lite0 run --profile dev"), "{calls}");
+    assert_eq!(fs::read(workspace.root.path().join("images")).unwrap().len(), 2 * 3 * 8 * 8 * 4);
+    for (script, reason) in [
+        (r"printf '\000\000\200\076%.0s' 1 2 3", "3 outputs in a batch of 1, not 4"),
+        (r"printf '\000\000\000\000%.0s' 1 2 3 4", "the largest difference is 0.25"),
+        ("exit 101", "exit status: 101"),
+    ] {
+        let error =
+            compare::compare_compiled(&model, &fake_cargo(&workspace, script)).unwrap_err().to_string();
+        assert!(error.contains("the generated code of") && error.contains(reason), "{script}: {error}");
     }
 }
 
