@@ -218,6 +218,9 @@ fn run_without_drivers(variables: &[(&str, &str)]) -> ProgramRun {
     run_program(&[&WITHOUT_DRIVERS, variables].concat())
 }
 
+/// Time after which the program counts as stuck. A software GPU on a busy machine takes minutes until it is ready.
+const STUCK_AFTER: Duration = Duration::from_secs(900);
+
 /// Runs the program classify until it ends or is ready. Its environment consists of `variables` and those that
 /// every run needs.
 fn run_program(variables: &[(&str, &str)]) -> ProgramRun {
@@ -245,7 +248,7 @@ fn run_program(variables: &[(&str, &str)]) -> ProgramRun {
             program.wait().unwrap();
             return ProgramRun { code: None, log: read_log() };
         }
-        assert!(begin.elapsed() < Duration::from_secs(120), "{}", read_log());
+        assert!(begin.elapsed() < STUCK_AFTER, "{}", read_log());
         std::thread::sleep(Duration::from_millis(20));
     }
 }
