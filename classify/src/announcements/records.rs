@@ -48,7 +48,7 @@ pub(crate) enum StoredRecord {
     Missing,
     /// The object is a record of this service and of this model.
     Record(PredictionRecord),
-    /// The object is the record of another model, which has stored it first.
+    /// The object is the record of another model. The object is kept.
     OtherModel,
     /// The object is damaged. A new record replaces it, if the bucket can replace objects.
     Damaged,
@@ -99,7 +99,11 @@ impl Records {
             _ => return Ok((first, stored)),
         };
         let own = RecordKey { object: parse_object_name(own_name.as_str())?, own_name: None };
-        Ok(match (stored, self.read(&own.object).await?) {
+        let own_record = self.read(&own.object).await?;
+        if matches!(own_record, StoredRecord::OtherModel) {
+            tracing::warn!(object = %excerpt(&own.object), "the record of another model has the name of this model's record");
+        }
+        Ok(match (stored, own_record) {
             (
                 StoredRecord::Damaged,
                 StoredRecord::Missing | StoredRecord::Damaged | StoredRecord::OtherModel,
