@@ -5,7 +5,10 @@
 //! `[count, channels, height, width]` and normalised as the network expects, and the outputs, of the shape
 //! `[count, outputs]`.
 
-use std::io::{Read as _, Write as _};
+use std::{
+    io::{Read as _, Write as _},
+    num::NonZero,
+};
 
 use anyhow::Context as _;
 use classify::{
@@ -15,7 +18,7 @@ use classify::{
 
 fn main() -> anyhow::Result<()> {
     let batch_size = std::env::args().nth(1).context("the argument is missing: the batch size")?;
-    let batch_size: usize =
+    let batch_size: NonZero<usize> =
         batch_size.parse().with_context(|| format!("{batch_size:?} is not a batch size"))?;
     let mut bytes = Vec::new();
     std::io::stdin().read_to_end(&mut bytes)?;
@@ -23,7 +26,7 @@ fn main() -> anyhow::Result<()> {
     let image_length: usize = INPUT_SHAPE.iter().product();
     let network = Network::load(Backend::default());
     let mut stdout = std::io::stdout().lock();
-    for batch in images.chunks(batch_size.max(1) * image_length) {
+    for batch in images.chunks(batch_size.get() * image_length) {
         for value in network.logits_of_tensor(batch, batch.len() / image_length)?.concat() {
             stdout.write_all(&value.to_le_bytes())?;
         }
