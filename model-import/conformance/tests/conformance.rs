@@ -172,3 +172,10 @@ fn small_mistakes_in_the_graph_exceed_the_tolerance() {
         assert!(difference > 10.0 * TOLERANCE, "{mistake}: max abs difference {difference:e}");
     }
 }
+
+#[test]
+fn value_that_is_not_a_number_is_never_lost_in_the_largest_difference() {
+    assert!(largest_difference(&[f32::NAN, 1.0], &[0.0, 0.5]).is_nan());
+    assert!(largest_difference(&[1.0, f32::NAN], &[0.5, 0.0]).is_nan());
+    assert_eq!(largest_difference(&[1.0, 2.0, 3.0], &[1.0, 0.0, 2.0]).to_bits(), 2.0_f32.to_bits());
+}
